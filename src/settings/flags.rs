@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::{
     parsers::{ImageParser, namespaces, trimmed},
     selector::Selector,
-    values::{ForbiddenImage, LeaseName, LinkPath, Namespace, RateLimit},
+    values::{ForbiddenImage, LeaseName, LinkPath, Namespace, RateLimit, network},
 };
 use crate::{
     api::Duration,
@@ -174,7 +174,7 @@ pub(super) struct WebhookFlags {
     pub(super) tls_key_file: Option<PathBuf>,
     /// Network of proxies, such as the Pods of an Ingress controller, whose X-Forwarded-For says where a call comes from;
     /// repeatable or comma-separated. Without it, all calls through a proxy share one rate.
-    #[arg(long = "webhook-trusted-proxy", env = "OKID_WEBHOOK_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', help_heading = WEBHOOK)]
+    #[arg(long = "webhook-trusted-proxy", env = "OKID_WEBHOOK_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', value_parser = network, help_heading = WEBHOOK)]
     pub(super) trusted_proxies: Vec<IpNet>,
     /// Maximum calls per second from one source that are not authentic; further ones get 429. 0 means no limit. Authentic
     /// calls do not count.

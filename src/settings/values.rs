@@ -1,8 +1,9 @@
 //! The types of single values, each parsed from the text of a flag. Pure.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use url::Url;
 
 use crate::api::ImageKind;
@@ -136,6 +137,22 @@ impl FromStr for RateLimit {
     }
 }
 
+/// The text is no network.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a network such as 10.244.0.0/16 or fd00::/8, or one address")]
+pub(super) struct InvalidNetwork;
+
+/// Parses a network, or one address.
+///
+/// # Errors
+///
+/// [`InvalidNetwork`].
+pub(super) fn network(text: &str) -> Result<IpNet, InvalidNetwork> {
+    let text = text.trim();
+    let address = || text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    text.parse().or_else(|_| address()).map_err(|_| InvalidNetwork)
+}
+
 /// URL of an HTTP proxy. It may hold a password, so it is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl(Url);
@@ -230,6 +247,28 @@ impl From<ForbiddenImage> for ImageKind {
             ForbiddenImage::Unredacted => Self::Unredacted,
             ForbiddenImage::Front => Self::Front,
             ForbiddenImage::Back => Self::Back,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_may_be_one_address_and_an_error_says_how_to_write_one() {
+        let network = |text| network(text).map(|network| network.to_string());
+        for (text, expected) in [
+            ("10.244.0.0/16", "10.244.0.0/16"),
+            (" fd00::/8", "fd00::/8"),
+            ("10.0.0.7", "10.0.0.7/32"),
+            ("::1", "::1/128"),
+            ("::ffff:10.0.0.7", "10.0.0.7/32"),
+        ] {
+            assert_eq!(network(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in ["", "ingress", "10.0.0.0/33", "10.0.0", "fe80::1%eth0"] {
+            assert_eq!(network(text), Err(InvalidNetwork), "{text}");
         }
     }
 }

@@ -161,7 +161,7 @@ async fn over_ipv6_calls_are_forwarded_and_a_network_of_48_bits_has_one_rate() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return;
     }
-    let flags = ["--webhook-trusted-proxy", "::1/128", "--webhook-source-rate", "1"];
+    let flags = ["--webhook-trusted-proxy", "::1", "--webhook-source-rate", "1"];
     let (world, standby) =
         two_replicas_of(|folder| launch_at("[::1]:0", folder).env("OKID_POD_IP", "::1").flags(flags)).await;
     let address = address(&standby).await;
