@@ -64,9 +64,8 @@ impl<T: Ord> FairQueue<T> {
         }
     }
 
-    /// Pops the next item among the namespaces that may be served now, with its namespace. The function is given a namespace
-    /// and the number of its items.
-    pub(crate) fn pop_if(&mut self, may_be_served: impl Fn(u32, usize) -> bool) -> Option<(u32, T)> {
+    /// Pops the next item among the namespaces that may be served now, with its namespace.
+    pub(crate) fn pop_if(&mut self, may_be_served: impl Fn(u32) -> bool) -> Option<(u32, T)> {
         for _ in 0..self.namespaces.order.len() {
             let number = self.namespaces.order.pop_front()?;
             let Some(namespace) = self.namespaces.queues.get_mut(&number) else { continue };
@@ -75,7 +74,7 @@ impl<T: Ord> FairQueue<T> {
                 continue;
             }
             self.namespaces.order.push_back(number);
-            if !may_be_served(number, namespace.len) {
+            if !may_be_served(number) {
                 continue;
             }
             let item = namespace.pop_next();
@@ -85,10 +84,12 @@ impl<T: Ord> FairQueue<T> {
         None
     }
 
-    /// The number of items of the namespace.
+    /// Whether the namespace has items, and at least half as many as the namespaces on average. One that was emptied counts
+    /// until it would have been served.
     #[must_use]
-    pub(crate) fn len_of(&self, namespace: u32) -> usize {
-        self.namespaces.queues.get(&namespace).map_or(0, |queue| queue.len)
+    pub(crate) fn has_half_the_mean_length(&self, namespace: u32) -> bool {
+        let RoundRobin { queues, len, .. } = &self.namespaces;
+        queues.get(&namespace).is_some_and(|queue| queue.len > 0 && 2 * queue.len * queues.len() >= *len)
     }
 
     /// The number of items.
@@ -128,7 +129,7 @@ mod tests {
     }
 
     fn pop<T: Copy + Ord>(queue: &mut FairQueue<T>) -> Option<T> {
-        queue.pop_if(|_, _| true).map(|(_, item)| item)
+        queue.pop_if(|_| true).map(|(_, item)| item)
     }
 
     #[test]
@@ -162,9 +163,27 @@ mod tests {
         let mut queue = FairQueue::default();
         queue.insert(key(1, 1), 'a');
         queue.insert(key(2, 1), 'b');
-        assert_eq!(queue.pop_if(|namespace, _| namespace != 1), Some((2, 'b')));
-        assert_eq!(queue.pop_if(|namespace, _| namespace != 1), None);
+        assert_eq!(queue.pop_if(|namespace| namespace != 1), Some((2, 'b')));
+        assert_eq!(queue.pop_if(|namespace| namespace != 1), None);
         assert_eq!(pop(&mut queue), Some('a'));
+    }
+
+    #[test]
+    fn a_namespace_is_compared_with_the_mean_of_those_in_the_queue() {
+        let mut queue = FairQueue::default();
+        for (namespace, items) in [(1, 8), (2, 2), (3, 1)] {
+            for item in 0..items {
+                queue.insert(key(namespace, 1), item);
+            }
+        }
+        let compared = [1, 2, 3, 4].map(|namespace| queue.has_half_the_mean_length(namespace));
+        assert_eq!(compared, [true, true, false, false]);
+        for (namespace, items) in [(1, 8), (2, 2), (3, 1)] {
+            for item in 0..items {
+                queue.remove(key(namespace, 1), &item);
+            }
+        }
+        assert!(!queue.has_half_the_mean_length(1), "it has none");
     }
 
     #[test]

@@ -23,9 +23,6 @@ struct State {
     ordinary: Permits,
     urgent: Permits,
     max_per_namespace: usize,
-    /// A namespace that wants no more permits than these is not limited further while no more are in use: that delays
-    /// others little.
-    few: usize,
     /// None where the limit is always the same.
     concurrency: Option<Concurrency>,
     wakers: HashMap<u64, oneshot::Sender<()>>,
@@ -37,17 +34,9 @@ struct State {
 #[derive(Debug)]
 struct Permits {
     free: usize,
-    in_use: usize,
     /// Permits that each namespace holds, also those that others use while it pauses.
     held: HashMap<u32, usize>,
     waiting: FairQueue<Ticket>,
-}
-
-/// The number of permits that one namespace holds, and the number that it waits for.
-#[derive(Clone, Copy, Debug)]
-struct Demand {
-    held: usize,
-    waiting: usize,
 }
 
 /// A position among those of one key: rank, then number; the lowest goes first.
@@ -76,8 +65,8 @@ impl FairSemaphore {
         Self::build(permits, max_per_namespace, None)
     }
 
-    /// As [`new`](Self::new). While several namespaces want permits, one that wants more than a few holds only as many as
-    /// are of use, judged by how long permits are held.
+    /// As [`new`](Self::new). While several namespaces want permits each holds only as many as are of use, judged by how
+    /// long permits are held.
     #[must_use]
     pub(crate) fn adaptive(permits: usize, max_per_namespace: usize) -> Arc<Self> {
         Self::build(permits, max_per_namespace, Some(Concurrency::new(max_per_namespace.max(1))))
@@ -88,7 +77,6 @@ impl FairSemaphore {
             ordinary: Permits::new(permits),
             urgent: Permits::new(permits),
             max_per_namespace: max_per_namespace.max(1),
-            few: permits / 4,
             concurrency,
             wakers: HashMap::new(),
             next: 0,
@@ -140,7 +128,7 @@ impl FairSemaphore {
         let &Permit { namespace, urgency, .. } = permit;
         match (state.pause(permit, now), Handle::try_current()) {
             (Some(pause), Ok(runtime)) => {
-                state.ordinary.free();
+                state.ordinary.free += 1;
                 state.serve(now);
                 let semaphore = Arc::clone(self);
                 runtime.spawn(async move {
@@ -163,14 +151,13 @@ impl State {
         }
     }
 
-    /// How long the namespace gets no permit in place of this one, although it waits for more.
+    /// How long the namespace gets no permit in place of this one, although it waits for more. One that waits for much less
+    /// than others delays them little.
     fn pause(&self, permit: &Permit, now: Instant) -> Option<Duration> {
         let concurrency = self.concurrency.as_ref()?;
-        let demand = self.ordinary.demand(permit.namespace);
-        let pauses = permit.urgency == Urgency::Ordinary
-            && demand.waiting > 0
-            && demand.held + demand.waiting > self.few;
-        pauses.then(|| concurrency.pause(now.duration_since(permit.since), now))?
+        let waits = permit.urgency == Urgency::Ordinary
+            && self.ordinary.waiting.has_half_the_mean_length(permit.namespace);
+        waits.then(|| concurrency.pause(now.duration_since(permit.since), now))?
     }
 
     /// Takes a permit back, and hands out what is free then.
@@ -181,19 +168,16 @@ impl State {
 
     /// Hands out the free permits.
     fn serve(&mut self, now: Instant) {
-        let Self { ordinary, urgent, max_per_namespace, few, concurrency, wakers, .. } = self;
-        while let Some((namespace, number)) = urgent.next(|_, _, demand| demand.held < *max_per_namespace) {
+        let Self { ordinary, urgent, max_per_namespace, concurrency, wakers, .. } = self;
+        while let Some((namespace, number)) = urgent.next(|_, held| held < *max_per_namespace) {
             urgent.hand_out(namespace, wakers.remove(&number));
         }
         let limit = concurrency.as_ref().and_then(|adaptive| adaptive.limit(now));
-        let may_get_one = |in_use, namespace, demand: Demand| {
-            let held = demand.held + urgent.demand(namespace).held;
-            match limit {
-                Some(limit) if in_use >= *few || held + demand.waiting > *few => held < limit,
-                _ => demand.held < *max_per_namespace,
-            }
+        let may_hold = |namespace, held| match limit {
+            Some(limit) => held + urgent.held_by(namespace) < limit,
+            None => held < *max_per_namespace,
         };
-        while let Some((namespace, number)) = ordinary.next(may_get_one) {
+        while let Some((namespace, number)) = ordinary.next(may_hold) {
             ordinary.hand_out(namespace, wakers.remove(&number));
         }
     }
@@ -201,29 +185,27 @@ impl State {
 
 impl Permits {
     fn new(permits: usize) -> Self {
-        Self { free: permits.max(1), in_use: 0, held: HashMap::new(), waiting: FairQueue::default() }
+        Self { free: permits.max(1), held: HashMap::new(), waiting: FairQueue::default() }
     }
 
-    fn demand(&self, namespace: u32) -> Demand {
-        Demand::new(&self.held, namespace, self.waiting.len_of(namespace))
+    fn held_by(&self, namespace: u32) -> usize {
+        self.held.get(&namespace).copied().unwrap_or(0)
     }
 
-    /// The next to get a permit, if one is free: the namespace and the ticket's number. The function is given the number of
-    /// permits in use, a namespace, and what it wants.
-    fn next(&mut self, may_get_one: impl Fn(usize, u32, Demand) -> bool) -> Option<(u32, u64)> {
+    /// The next to get a permit, if one is free: the namespace and the ticket's number. The function is given a namespace
+    /// and what it holds.
+    fn next(&mut self, may_get_one: impl Fn(u32, usize) -> bool) -> Option<(u32, u64)> {
         if self.free == 0 {
             return None;
         }
-        let Self { in_use, held, waiting, .. } = self;
-        let next = waiting.pop_if(|namespace, waiting| {
-            may_get_one(*in_use, namespace, Demand::new(held, namespace, waiting))
-        });
+        let Self { held, waiting, .. } = self;
+        let next =
+            waiting.pop_if(|namespace| may_get_one(namespace, held.get(&namespace).copied().unwrap_or(0)));
         next.map(|(namespace, (_, number))| (namespace, number))
     }
 
     fn hand_out(&mut self, namespace: u32, waker: Option<oneshot::Sender<()>>) {
         self.free -= 1;
-        self.in_use += 1;
         *self.held.entry(namespace).or_default() += 1;
         let is_taken = waker.is_some_and(|waker| waker.send(()).is_ok());
         if !is_taken {
@@ -232,14 +214,8 @@ impl Permits {
     }
 
     fn release(&mut self, namespace: u32) {
-        self.free();
-        self.forget(namespace);
-    }
-
-    /// The permit is free for others.
-    fn free(&mut self) {
         self.free += 1;
-        self.in_use -= 1;
+        self.forget(namespace);
     }
 
     /// The permit does not count for its namespace any more.
@@ -250,12 +226,6 @@ impl Permits {
                 self.held.remove(&namespace);
             }
         }
-    }
-}
-
-impl Demand {
-    fn new(held: &HashMap<u32, usize>, namespace: u32, waiting: usize) -> Self {
-        Self { held: held.get(&namespace).copied().unwrap_or(0), waiting }
     }
 }
 

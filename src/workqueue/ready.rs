@@ -56,7 +56,7 @@ impl Ready {
                 .min_by_key(|(_, class)| class.pass)?;
             let class = self.class_mut(priority);
             let pass = class.pass;
-            if let Some((_, (_, index))) = class.waiting.pop_if(|namespace, _| may_run(namespace)) {
+            if let Some((_, (_, index))) = class.waiting.pop_if(&may_run) {
                 class.pass += stride(priority);
                 // A class whose namespaces may all not run does not catch up, like one that was empty.
                 for priority in skipped.into_iter().flatten() {
