@@ -12,7 +12,7 @@ const URGENT_PART: u32 = 3;
 /// The others may use one part in this many, so that both together use half.
 const OTHER_PART: u32 = 6;
 /// For how long a key that was quiet may exceed its part.
-const BURST: Duration = Duration::from_secs(2);
+const BURST: Duration = Duration::from_secs(5);
 /// The longest wait. Whatever would have to wait for longer is left to the schedule.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -86,10 +86,10 @@ mod tests {
     fn requested_polls_use_half_of_the_rate_of_their_key_whatever_is_announced() {
         let (mut limits, begun) = (RequestLimits::new(SPACING), Instant::now());
         // Of thirty thousand at the full rate, and what may be sent at once.
-        assert_eq!(flood(&mut limits, false, begun), 5_000 + 17);
+        assert_eq!(flood(&mut limits, false, begun), 5_000 + 42);
         assert_eq!(limits.take(ONE, true, begun), Some(begun), "urgent ones do not wait for the others");
         let (mut limits, begun) = (RequestLimits::new(SPACING), Instant::now());
-        assert_eq!(flood(&mut limits, true, begun), 10_000 + 34);
+        assert_eq!(flood(&mut limits, true, begun), 10_000 + 84);
         assert_eq!(limits.take(OTHER, true, begun), Some(begun), "another key of the same namespace");
     }
 
