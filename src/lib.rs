@@ -41,6 +41,7 @@ mod origin;
 pub mod permissions;
 pub mod portal;
 mod priority;
+mod rate_limit;
 mod reconcile;
 pub mod settings;
 pub mod store;

@@ -16,7 +16,6 @@ mod last_contact;
 mod lease;
 mod merge_patch;
 mod proxy;
-mod rate_limit;
 mod request;
 mod request_metrics;
 mod rollback;

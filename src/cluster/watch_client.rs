@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::BoxError;
 
-use super::{last_contact::LastContact, rate_limit::RateLimiter};
+use super::last_contact::LastContact;
+use crate::rate_limit::RateLimiter;
 
 /// How many watches may be opened in a burst (an API server under a burst of writes closed one 56 times), and how often
 /// after that.

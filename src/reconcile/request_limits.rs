@@ -1,11 +1,12 @@
 //! How many polls notifications may request for the sessions of one namespace and key: a part of the key's rate, so that
-//! the others are polled as planned, whatever is announced. State only: the time is an argument. May depend on `fairness`.
+//! the others are polled as planned, whatever is announced. State only: the time is an argument. May depend on `fairness` and
+//! `rate_limit`.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::fairness::FairnessKey;
+use crate::{fairness::FairnessKey, rate_limit::RateLimiter};
 
 /// Urgent polls may use one part in this many of the key's rate.
 const URGENT_PART: u32 = 3;
@@ -24,11 +25,11 @@ pub(super) struct RequestLimits {
     used: HashMap<FairnessKey, Used>,
 }
 
-/// Up to when the part of a key is used up.
-#[derive(Clone, Copy, Debug)]
+/// What is used of the parts of a key.
+#[derive(Debug, Default)]
 struct Used {
-    urgent: Instant,
-    other: Instant,
+    urgent: RateLimiter,
+    other: RateLimiter,
 }
 
 impl RequestLimits {
@@ -42,21 +43,20 @@ impl RequestLimits {
         if self.spacing.is_zero() {
             return Some(now);
         }
-        let used = self.used.entry(key).or_insert(Used { urgent: now, other: now });
+        let used = self.used.entry(key).or_default();
         let (used, part) =
             if is_urgent { (&mut used.urgent, URGENT_PART) } else { (&mut used.other, OTHER_PART) };
-        let begins_at = (*used).max(now);
-        let from = begins_at.checked_sub(BURST).map_or(now, |from| from.max(now));
+        let from = used.next(now, BURST);
         if from > now + LONGEST {
             return None;
         }
-        *used = begins_at + self.spacing * part;
+        used.add(now, self.spacing * part);
         Some(from)
     }
 
     /// Forgets the keys that have used up nothing.
     pub(super) fn drop_unused(&mut self, now: Instant) {
-        self.used.retain(|_, used| used.urgent.max(used.other) > now);
+        self.used.retain(|_, used| !(used.urgent.is_idle(now) && used.other.is_idle(now)));
         self.used.shrink_to(2 * self.used.len());
     }
 

@@ -1,4 +1,5 @@
 //! How often each source may call without being authentic: a token bucket for each. Pure: the time is an argument.
+//! Depends on `rate_limit`.
 
 use std::{
     collections::HashMap,
@@ -9,6 +10,8 @@ use std::{
 use http::HeaderMap;
 use ipnet::IpNet;
 use tokio::time::Instant;
+
+use crate::rate_limit::RateLimiter;
 
 /// The most networks with a bucket of their own. Further ones share one.
 const MOST_NETWORKS: usize = 10_000;
@@ -82,14 +85,14 @@ fn address(entry: &str) -> Option<IpAddr> {
     entry.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
-/// The buckets of all sources. A bucket is the time at which it is full again.
+/// The buckets of all sources.
 #[derive(Debug)]
 pub(super) struct Sources {
     /// The time that one call takes; nothing, if there is no limit.
     interval: Option<Duration>,
-    full_at: HashMap<Network, Instant>,
+    buckets: HashMap<Network, RateLimiter>,
     /// The bucket of the networks that have none of their own.
-    others: Option<Instant>,
+    others: RateLimiter,
     /// When full buckets may be dropped again. All are looked through for that.
     drop_at: Option<Instant>,
     authentic: HashMap<Source, Authentic>,
@@ -99,7 +102,7 @@ pub(super) struct Sources {
 #[derive(Debug)]
 struct Authentic {
     last: Instant,
-    full_at: Instant,
+    bucket: RateLimiter,
 }
 
 impl Authentic {
@@ -112,35 +115,34 @@ impl Sources {
     /// Each source may make that many calls per second; `None` for no limit.
     pub(super) fn new(rate: Option<f64>) -> Self {
         let interval = rate.map(|rate| Duration::from_secs_f64(rate.recip()));
-        let (full_at, authentic) = (HashMap::new(), HashMap::new());
-        Self { interval, full_at, others: None, drop_at: None, authentic }
+        let (buckets, authentic) = (HashMap::new(), HashMap::new());
+        Self { interval, buckets, others: RateLimiter::default(), drop_at: None, authentic }
     }
 
     /// Whether a call of that source is checked. Takes a token from its bucket.
     pub(super) fn admit(&mut self, source: Source, now: Instant) -> bool {
         let Some(interval) = self.interval else { return true };
-        let full_at = match self.authentic.get_mut(&source).filter(|known| known.is_known(now)) {
-            Some(known) => &mut known.full_at,
+        let bucket = match self.authentic.get_mut(&source).filter(|known| known.is_known(now)) {
+            Some(known) => &mut known.bucket,
             None => self.bucket(source.network(), now),
         };
-        let begins_at = (*full_at).max(now);
-        let admits = begins_at.saturating_duration_since(now) <= BURST;
+        let admits = bucket.next(now, BURST) <= now;
         if admits {
-            *full_at = begins_at + interval;
+            bucket.add(now, interval);
         }
         admits
     }
 
     /// The bucket of a network, or that of all others.
-    fn bucket(&mut self, network: Network, now: Instant) -> &mut Instant {
-        if self.full_at.len() >= MOST_NETWORKS && self.drop_at.is_none_or(|drop_at| drop_at <= now) {
-            self.full_at.retain(|_, full_at| *full_at > now);
+    fn bucket(&mut self, network: Network, now: Instant) -> &mut RateLimiter {
+        if self.buckets.len() >= MOST_NETWORKS && self.drop_at.is_none_or(|drop_at| drop_at <= now) {
+            self.buckets.retain(|_, bucket| !bucket.is_idle(now));
             self.drop_at = Some(now + BURST);
         }
-        if self.full_at.len() >= MOST_NETWORKS && !self.full_at.contains_key(&network) {
-            self.others.get_or_insert(now)
+        if self.buckets.len() >= MOST_NETWORKS && !self.buckets.contains_key(&network) {
+            &mut self.others
         } else {
-            self.full_at.entry(network).or_insert(now)
+            self.buckets.entry(network).or_default()
         }
     }
 
@@ -152,22 +154,19 @@ impl Sources {
     /// Notes an authentic call, and gives its token back.
     pub(super) fn authenticated(&mut self, source: Source, now: Instant) {
         let interval = self.interval.unwrap_or_default();
-        let refund = |full_at: &mut Instant| *full_at = full_at.checked_sub(interval).unwrap_or(*full_at);
         if let Some(known) = self.authentic.get_mut(&source) {
-            refund(&mut known.full_at);
+            known.bucket.refund(interval);
             known.last = now;
             return;
         }
-        if let Some(full_at) = self.full_at.get_mut(&source.network()).or(self.others.as_mut()) {
-            refund(full_at);
-        }
+        self.buckets.get_mut(&source.network()).unwrap_or(&mut self.others).refund(interval);
         if self.authentic.len() >= MOST_AUTHENTIC {
             let oldest = self.authentic.iter().min_by_key(|(_, known)| known.last);
             if let Some(oldest) = oldest.map(|(source, _)| *source) {
                 self.authentic.remove(&oldest);
             }
         }
-        self.authentic.insert(source, Authentic { last: now, full_at: now });
+        self.authentic.insert(source, Authentic { last: now, bucket: RateLimiter::default() });
     }
 }
 
@@ -212,7 +211,7 @@ mod tests {
         let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
         let many = (0..20_000_u16).map(|subnet| IpAddr::from([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1]));
         let admitted = many.filter(|address| sources.admit(Source::of(*address), now)).count();
-        assert_eq!((admitted, sources.full_at.len()), (3, 1));
+        assert_eq!((admitted, sources.buckets.len()), (3, 1));
     }
 
     #[test]
@@ -259,11 +258,11 @@ mod tests {
         let (mut sources, now) = (Sources::new(Some(1.0)), Instant::now());
         let many = (0..20_000_u32).map(|number| Source::of(IpAddr::V4(number.into())));
         let admitted = many.filter(|source| sources.admit(*source, now)).count();
-        assert_eq!(sources.full_at.len(), MOST_NETWORKS);
+        assert_eq!(sources.buckets.len(), MOST_NETWORKS);
         assert_eq!(admitted, MOST_NETWORKS + 3, "the further ones share a bucket");
         let later = now + Duration::from_mins(1);
         assert!(sources.admit(source("192.0.2.1"), later));
-        assert_eq!(sources.full_at.len(), 1);
+        assert_eq!(sources.buckets.len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::cluster::rate_limit::RateLimiter;
+use crate::rate_limit::RateLimiter;
 
 /// The interval between two reads of a namespace.
 const NAMESPACE_INTERVAL: Duration = Duration::from_millis(20);
