@@ -1,7 +1,7 @@
 //! A vector in chunks: it grows without copying, and has less than one chunk of spare capacity. Pure.
 
-/// The number of elements in a chunk.
-const CHUNK: usize = 512;
+/// The size of a chunk, in bytes. It is a size class of the allocator, so that less than one element is wasted per chunk.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A list of elements by position.
 #[derive(Debug)]
@@ -17,13 +17,19 @@ impl<T> Default for ChunkedVec<T> {
 }
 
 impl<T> ChunkedVec<T> {
+    /// The number of elements in a chunk.
+    const CHUNK: usize = {
+        assert!(size_of::<T>() <= CHUNK_BYTES, "an element is larger than a chunk");
+        CHUNK_BYTES / size_of::<T>()
+    };
+
     /// Appends an element and returns its position.
     pub(crate) fn push(&mut self, element: T) -> usize {
         let position = self.len;
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(element),
+            Some(chunk) if chunk.len() < Self::CHUNK => chunk.push(element),
             Some(_) | None => {
-                let mut chunk = Vec::with_capacity(CHUNK);
+                let mut chunk = Vec::with_capacity(Self::CHUNK);
                 chunk.push(element);
                 self.chunks.push(chunk);
             }
@@ -32,12 +38,23 @@ impl<T> ChunkedVec<T> {
         position
     }
 
+    /// Removes the last element.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let chunk = self.chunks.last_mut()?;
+        let element = chunk.pop();
+        if chunk.is_empty() {
+            self.chunks.pop();
+        }
+        self.len -= usize::from(element.is_some());
+        element
+    }
+
     pub(crate) fn get(&self, position: usize) -> Option<&T> {
-        self.chunks.get(position / CHUNK)?.get(position % CHUNK)
+        self.chunks.get(position / Self::CHUNK)?.get(position % Self::CHUNK)
     }
 
     pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut T> {
-        self.chunks.get_mut(position / CHUNK)?.get_mut(position % CHUNK)
+        self.chunks.get_mut(position / Self::CHUNK)?.get_mut(position % Self::CHUNK)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -50,13 +67,15 @@ impl<T> ChunkedVec<T> {
 
     /// The bytes in use, without what the elements own on the heap.
     pub(crate) fn memory(&self) -> usize {
-        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
+        self.chunks.len() * Self::CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CHUNK: usize = ChunkedVec::<usize>::CHUNK;
 
     #[test]
     fn an_element_is_found_at_its_position_across_chunks() {
@@ -71,6 +90,20 @@ mod tests {
         }
         assert_eq!(vec.get(3 * CHUNK + 1), None);
         assert!(vec.iter().copied().eq(0..=3 * CHUNK));
-        assert!(vec.memory() >= 4 * CHUNK * size_of::<usize>());
+        assert!(vec.memory() >= 4 * CHUNK_BYTES);
+    }
+
+    #[test]
+    fn the_last_element_is_removed_and_an_empty_chunk_with_it() {
+        let mut vec = ChunkedVec::default();
+        for number in 0..=CHUNK {
+            vec.push(number);
+        }
+        assert_eq!(vec.pop(), Some(CHUNK));
+        assert!(vec.memory() < 2 * CHUNK_BYTES);
+        assert_eq!((vec.pop(), vec.len(), vec.get(CHUNK - 1)), (Some(CHUNK - 1), CHUNK - 1, None));
+        assert_eq!(vec.push(0), CHUNK - 1);
+        while vec.pop().is_some() {}
+        assert_eq!((vec.len(), vec.pop()), (0, None));
     }
 }

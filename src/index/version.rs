@@ -44,32 +44,26 @@ impl Uid {
     }
 }
 
-/// `metadata.resourceVersion`. Kubernetes' own are increasing decimal numbers; any other text can only be compared for
-/// equality.
+/// `metadata.resourceVersion`. Kubernetes' own are increasing decimal numbers, of 63 bits in etcd. Any other text is stored
+/// as a hash with the highest bit set, and can only be compared for equality; the same goes for a number of 2^63 or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
-    /// A decimal number.
-    Number(u64),
-    /// A hash of anything else.
-    Hash(u64),
-}
+pub(crate) struct Version(u64);
 
 impl Version {
+    const UNORDERED: u64 = 1 << 63;
+
     pub(crate) fn of(text: &str) -> Self {
         let canonical =
             text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         match text.parse() {
-            Ok(number) if canonical => Self::Number(number),
-            Ok(_) | Err(_) => Self::Hash(hash(2, text)),
+            Ok(number) if canonical => Self(number),
+            Ok(_) | Err(_) => Self(hash(2, text) | Self::UNORDERED),
         }
     }
 
     /// Whether this state is certain to be older than the other.
     pub(crate) fn is_older_than(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Number(this), Self::Number(other)) => this < other,
-            (Self::Number(_) | Self::Hash(_), Self::Hash(_)) | (Self::Hash(_), Self::Number(_)) => false,
-        }
+        self.0 < other.0 && other.0 < Self::UNORDERED
     }
 }
 
@@ -107,6 +101,11 @@ mod tests {
         assert_eq!(Version::of("a9"), Version::of("a9"));
         assert_ne!(Version::of("007"), Version::of("7"));
         assert_ne!(Version::of("+7"), Version::of("7"));
-        assert_eq!(Version::of("18446744073709551615"), Version::Number(u64::MAX));
+        let largest = Version::of("9223372036854775807");
+        assert!(Version::of("10").is_older_than(largest));
+        for no_number in ["a9", "9223372036854775808", "18446744073709551616"] {
+            assert!(!largest.is_older_than(Version::of(no_number)), "{no_number}");
+            assert!(!Version::of(no_number).is_older_than(largest), "{no_number}");
+        }
     }
 }

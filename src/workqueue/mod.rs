@@ -3,6 +3,7 @@
 //!
 //! May depend on `fairness`, `index` (for record ids), `priority` and tokio.
 
+mod entries;
 mod queue;
 mod ready;
 mod work_queue;

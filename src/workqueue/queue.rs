@@ -1,54 +1,13 @@
-//! The state of each object in the work queue: scheduled, ready or running, and what a wake-up does in each of these
-//! states. Pure: the time is an argument. Depends on `ready`.
+//! What a wake-up does with an object in each of its states: scheduled, ready or running. Pure: the time is an argument.
+//! Depends on `entries` and `ready`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::ready::{Nanos, Ready};
-use crate::{
-    fairness::FairnessKey,
-    index::{ChunkedVec, RecordId},
-    priority::Priority,
+use super::{
+    entries::{Entries, EntryState, Meanwhile, Scheduled},
+    ready::{Nanos, Ready},
 };
-
-/// When an object is due, how urgent it is, and whose share it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Scheduled {
-    pub(crate) when: Nanos,
-    pub(crate) priority: Priority,
-    pub(crate) fairness_key: FairnessKey,
-}
-
-/// What the queue knows of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EntryState {
-    /// It is neither scheduled nor running.
-    Idle,
-    /// A timer is set for it.
-    Scheduled(Scheduled),
-    /// It is due and waits for a permit.
-    Ready(Scheduled),
-    /// It is being reconciled.
-    Running(Meanwhile),
-}
-
-/// What happened to an object while it was reconciled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meanwhile {
-    /// Nothing: the reconcile decides what follows.
-    Nothing,
-    /// It was scheduled.
-    Scheduled(Scheduled),
-    /// It was removed.
-    Removed,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    tag: u32,
-    state: EntryState,
-    /// It does not run before this, whatever wakes it: the last reconcile panicked.
-    not_before: Nanos,
-}
+use crate::{index::RecordId, priority::Priority};
 
 /// An object to reconcile now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +32,11 @@ pub(crate) enum Ended {
 /// All objects in the queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    entries: ChunkedVec<Entry>,
-    timers: BTreeSet<(Nanos, u32)>,
+    entries: Entries,
     ready: Ready,
     in_flight: usize,
+    /// Until when the object at a position does not run, whatever wakes it: its last reconcile panicked.
+    not_before: BTreeMap<u32, Nanos>,
 }
 
 impl Queue {
@@ -92,22 +52,15 @@ impl Queue {
     }
 
     fn schedule(&mut self, record_id: RecordId, mut due: Scheduled, now: Nanos, only_earlier: bool) {
-        let Some(entry) = self.entry(record_id) else {
+        let Some(state) = self.enter(record_id) else {
             return;
         };
-        // A time in the past would put the object before those that wait already.
-        due.when = due.when.max(now).max(entry.not_before);
-        let state = entry.state;
         let index = record_id.index;
+        // A time in the past would put the object before those that wait already.
+        due.when = due.when.max(now).max(self.not_before.get(&index).copied().unwrap_or_default());
         match state {
-            EntryState::Idle => self.set_timer(index, due),
-            EntryState::Scheduled(known) => {
-                if only_earlier && known.when <= due.when {
-                    return;
-                }
-                self.timers.remove(&(known.when, index));
-                self.set_timer(index, due);
-            }
+            EntryState::Scheduled(known) if only_earlier && known.when <= due.when => {}
+            EntryState::Idle | EntryState::Scheduled(_) => self.set_timer(index, due),
             EntryState::Ready(known) => {
                 if due.when > now {
                     if only_earlier {
@@ -127,7 +80,7 @@ impl Queue {
             }
             EntryState::Running(Meanwhile::Scheduled(known)) if only_earlier && known.when <= due.when => {}
             EntryState::Running(Meanwhile::Nothing | Meanwhile::Scheduled(_) | Meanwhile::Removed) => {
-                self.set_state(index, EntryState::Running(Meanwhile::Scheduled(due)));
+                self.entries.set_state(index, EntryState::Running(Meanwhile::Scheduled(due)));
             }
         }
     }
@@ -135,45 +88,33 @@ impl Queue {
     /// Removes an object. A reconcile that is running continues, and none follows it.
     pub(crate) fn remove(&mut self, record_id: RecordId) {
         let index = record_id.index;
-        let Some(entry) = self.entries.get(index as usize) else {
+        let Some(state) = self.state(record_id) else {
             return;
         };
-        if entry.tag != record_id.tag {
-            return;
-        }
-        match entry.state {
-            EntryState::Idle => {}
-            EntryState::Scheduled(known) => {
-                self.timers.remove(&(known.when, index));
-                self.set_state(index, EntryState::Idle);
-            }
+        let state = match state {
+            EntryState::Idle | EntryState::Scheduled(_) => EntryState::Idle,
             EntryState::Ready(known) => {
                 self.unready(index, known);
-                self.set_state(index, EntryState::Idle);
+                EntryState::Idle
             }
-            EntryState::Running(_) => self.set_state(index, EntryState::Running(Meanwhile::Removed)),
-        }
+            EntryState::Running(_) => EntryState::Running(Meanwhile::Removed),
+        };
+        self.entries.set_state(index, state);
     }
 
     /// Pops the next due object whose namespace may run one more.
     pub(crate) fn pop_if(&mut self, now: Nanos, may_run: impl Fn(u32) -> bool) -> Option<Popped> {
-        while let Some(&(when, index)) = self.timers.first() {
-            if when > now {
-                break;
-            }
-            self.timers.pop_first();
-            if let Some(EntryState::Scheduled(due)) = self.state(index) {
-                self.make_ready(index, due);
-            }
+        while let Some((index, due)) = self.entries.first_timer()
+            && due.when <= now
+        {
+            self.make_ready(index, due);
         }
         let index = self.ready.pop_if(may_run)?;
-        let entry = self.entries.get_mut(index as usize)?;
-        let EntryState::Ready(due) = entry.state else {
+        let (tag, EntryState::Ready(due)) = self.entries.get(index)? else {
             return None;
         };
-        entry.state = EntryState::Running(Meanwhile::Nothing);
-        entry.not_before = 0;
-        let tag = entry.tag;
+        self.entries.set_state(index, EntryState::Running(Meanwhile::Nothing));
+        self.not_before.remove(&index);
         self.in_flight += 1;
         Some(Popped { record_id: RecordId { index, tag }, scheduled: due })
     }
@@ -182,20 +123,13 @@ impl Queue {
     pub(crate) fn end(&mut self, record_id: RecordId, ended: Ended, now: Nanos) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let index = record_id.index;
-        let Some(entry) = self.entries.get_mut(index as usize) else {
+        let Some(EntryState::Running(meanwhile)) = self.state(record_id) else {
             return;
         };
-        if entry.tag != record_id.tag {
-            // The position now belongs to another object.
-            return;
-        }
-        let EntryState::Running(meanwhile) = entry.state else {
-            return;
-        };
-        entry.state = EntryState::Idle;
+        self.entries.set_state(index, EntryState::Idle);
         let next = match (ended, meanwhile) {
             (Ended::Panicked(due), _) => {
-                entry.not_before = due.when;
+                self.not_before.insert(index, due.when);
                 Some(due).filter(|_| meanwhile != Meanwhile::Removed)
             }
             (Ended::Done, _)
@@ -215,12 +149,12 @@ impl Queue {
 
     /// When the next timer expires.
     pub(crate) fn next(&self) -> Option<Nanos> {
-        self.timers.first().map(|&(when, _)| when)
+        self.entries.first_timer().map(|(_, due)| due.when)
     }
 
     /// The number of objects with a timer.
     pub(crate) fn scheduled(&self) -> usize {
-        self.timers.len()
+        self.entries.timers()
     }
 
     /// The number of objects that are due and wait for a permit, by priority.
@@ -238,56 +172,45 @@ impl Queue {
         self.in_flight
     }
 
-    /// The approximate number of bytes in use: a B-tree's nodes are two thirds full.
+    /// The approximate number of bytes in use.
     pub(crate) fn memory(&self) -> usize {
         let ready: usize = self.ready.len().iter().sum();
-        let ordered = (self.timers.len() + ready) * size_of::<(Nanos, u32)>() * 3 / 2;
-        self.entries.memory() + ordered
+        // A B-tree's nodes are two thirds full.
+        let in_trees = (ready + self.not_before.len()) * size_of::<(Nanos, u32)>() * 3 / 2;
+        self.entries.memory() + in_trees
     }
 
-    /// The entry of an object, which takes over the position if it is newer than the object that had it. `None` if the
+    /// The state of an object, which takes over the position if it is newer than the object that had it. `None` if the
     /// object is the older one.
-    fn entry(&mut self, record_id: RecordId) -> Option<Entry> {
-        let position = record_id.index as usize;
-        let vacant = Entry { tag: record_id.tag, state: EntryState::Idle, not_before: 0 };
-        if position >= self.entries.len() {
-            while self.entries.len() < position {
-                self.entries.push(Entry { tag: 0, ..vacant });
+    fn enter(&mut self, record_id: RecordId) -> Option<EntryState> {
+        let RecordId { index, tag } = record_id;
+        if let Some((former, state)) = self.entries.get(index) {
+            if former == tag {
+                return Some(state);
             }
-            self.entries.push(vacant);
-            return Some(vacant);
+            let former = RecordId { index, tag: former };
+            if !record_id.is_newer_than(former) {
+                return None;
+            }
+            self.remove(former);
+            self.not_before.remove(&index);
         }
-        let entry = *self.entries.get(position)?;
-        if entry.tag == record_id.tag {
-            return Some(entry);
-        }
-        let former = RecordId { index: record_id.index, tag: entry.tag };
-        if !record_id.is_newer_than(former) {
-            return None;
-        }
-        self.remove(former);
-        *self.entries.get_mut(position)? = vacant;
-        Some(vacant)
+        self.entries.insert(index, tag);
+        Some(EntryState::Idle)
     }
 
-    fn state(&self, index: u32) -> Option<EntryState> {
-        self.entries.get(index as usize).map(|entry| entry.state)
-    }
-
-    fn set_state(&mut self, index: u32, state: EntryState) {
-        if let Some(entry) = self.entries.get_mut(index as usize) {
-            entry.state = state;
-        }
+    /// The state of an object; `None` if its position belongs to another one.
+    fn state(&self, record_id: RecordId) -> Option<EntryState> {
+        self.entries.get(record_id.index).filter(|(tag, _)| *tag == record_id.tag).map(|(_, state)| state)
     }
 
     fn set_timer(&mut self, index: u32, due: Scheduled) {
-        self.timers.insert((due.when, index));
-        self.set_state(index, EntryState::Scheduled(due));
+        self.entries.set_state(index, EntryState::Scheduled(due));
     }
 
     fn make_ready(&mut self, index: u32, due: Scheduled) {
         self.ready.insert(due.priority, due.fairness_key, due.when, index);
-        self.set_state(index, EntryState::Ready(due));
+        self.entries.set_state(index, EntryState::Ready(due));
     }
 
     fn unready(&mut self, index: u32, due: Scheduled) {

@@ -23,7 +23,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    queue::{Ended, Popped, Queue, Scheduled},
+    entries::Scheduled,
+    queue::{Ended, Popped, Queue},
     ready::Nanos,
 };
 use crate::{fairness::FairnessKey, index::RecordId, priority::Priority};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::fairness::FairnessKey;
 
 mod model;
 
@@ -150,6 +151,7 @@ fn an_object_that_panicked_is_not_reconciled_early_whatever_wakes_it() {
     queue.schedule_by(A, urgent(5), 5);
     assert_eq!(pop_all(&mut queue, 299), []);
     assert_eq!(pop_all(&mut queue, 300), [A]);
+    assert!(queue.not_before.is_empty());
     queue.end(A, Ended::AwaitChange, 301);
     queue.schedule_by(A, due(302), 302);
     assert_eq!(pop_all(&mut queue, 302), [A]);
@@ -263,12 +265,19 @@ fn a_namespace_with_a_hundred_keys_does_not_delay_one_with_one() {
 }
 
 #[test]
-fn an_entry_takes_less_than_a_hundred_bytes() {
+fn the_memory_of_what_is_ready_or_panicked_is_counted_and_given_back() {
     let mut queue = Queue::default();
-    for index in 0..100_000 {
-        queue.schedule_at(RecordId { index, tag: 0 }, due(u64::from(index)), 0);
-    }
-    let each = queue.memory() / 100_000;
-    println!("an entry is {} bytes, with its timer {each}", size_of::<Entry>());
-    assert!(each < 100, "{each}");
+    queue.schedule_at(A, due(0), 0);
+    queue.schedule_at(B, due(0), 0);
+    assert_eq!(queue.pop_if(0, |_| true).map(|popped| popped.record_id), Some(A));
+    let with_ready = queue.memory();
+    assert_eq!(pop_all(&mut queue, 0), [B]);
+    let with_neither = queue.memory();
+    assert!(with_ready > with_neither);
+    queue.end(A, Ended::Panicked(due(300)), 1);
+    queue.remove(A);
+    assert!(queue.memory() > with_neither);
+    queue.schedule_at(RecordId { tag: 1, ..A }, due(2), 2);
+    queue.remove(RecordId { tag: 1, ..A });
+    assert!(queue.memory() <= with_neither);
 }

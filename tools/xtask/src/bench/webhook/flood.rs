@@ -24,8 +24,9 @@ const LIVE: u32 = 10_000;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// How long the portal takes to respond.
 const LATENCY: Duration = Duration::from_millis(100);
-/// Time after the first polls until the measurement, and of each measurement.
-const SETTLING: Duration = Duration::from_secs(20);
+/// Time after the first polls until the measurement: longer than the interval, so that the polls of the start are over.
+const SETTLING: Duration = Duration::from_secs(40);
+/// How long each measurement takes.
 const MEASURED: Duration = Duration::from_mins(1);
 /// Kept connections, and the time between two calls of each: 1,000 calls a second.
 const CONNECTIONS: usize = 20;
