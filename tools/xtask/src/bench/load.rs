@@ -20,6 +20,8 @@ const MEASURED: Duration = Duration::from_mins(1);
 const SETTLING: Duration = Duration::from_secs(20);
 /// Both bounds of `spec.polling`.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// Time after the first polls until their delay is measured: longer than the interval, so that the polls of the start are over.
+const SETTLING_OF_POLLS: Duration = Duration::from_secs(40);
 /// How long the portal takes to respond.
 const SLOW: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_millis(100);
@@ -65,7 +67,7 @@ pub(super) fn memory(progress: Progress, program: &Path) -> Result<Vec<BenchResu
 pub(super) fn polls(progress: Progress, program: &Path) -> Result<Vec<BenchResult>> {
     let polling = Polling { live: LIVE, interval: Some(INTERVAL), latency: SLOW, results: None };
     let harness = Harness::start(progress, program, "polls", &polling)?;
-    harness.run("polls: settling", SETTLING, || Ok(()))?;
+    harness.run("polls: settling", SETTLING_OF_POLLS, || Ok(()))?;
     let (id, history) = (harness.operator.id(), harness.portal.history());
     let before = harness.operator.metrics()?;
     history.reset();
